@@ -17,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 REPORTS = ROOT / "build" / "reports"
-# ipykernel 6 lies in a folder of its own, put in front of the environment's ipykernel 7 for one step.
+# ipykernel 6 lies in a folder of its own, in front of the environment's ipykernel 7 for one step.
 IPYKERNEL6 = ROOT / ".venv-ipykernel6"
+IPYKERNEL6_PACKAGES = ("ipykernel==6.31.*", "nest-asyncio")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -94,11 +95,9 @@ def steps() -> list[Step]:
         Step("front-end tests", ["npm", "run", "--silent", "test"]),
         pytest_step("unit and integration", "--ignore=tests/browser", "tests"),
     ]
-    install6 = [*python, "pip", "install", "--quiet", "--upgrade", "--no-deps", "--target"]
+    install6 = [*python, "pip", "install", "--quiet", "--upgrade", "--no-deps"]
     checks += [
-        Step(
-            "install ipykernel 6", [*install6, str(IPYKERNEL6), "ipykernel==6.31.*", "nest-asyncio"]
-        ),
+        Step("install ipykernel 6", [*install6, f"--target={IPYKERNEL6}", *IPYKERNEL6_PACKAGES]),
         pytest_step(
             "ipykernel 6",
             "tests/notebook",
@@ -139,7 +138,8 @@ def summarise(done: list[Step]) -> None:
     if failed_steps:
         print(f"{failed_steps} of {len(done)} steps failed")
     parts = [f"{n} {name}" for name, n in counts.items() if n or name == "passed"]
-    print(f"{f' {', '.join(parts)} in {seconds:.2f}s ':=^78}", flush=True)
+    line = f" {', '.join(parts)} in {seconds:.2f}s "
+    print(line.center(78, "="), flush=True)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""`make demo`: the grid search notebook, executed in a real kernel with its progress shown cell by cell."""
+"""`make demo`: the grid search notebook, executed in a real kernel, its progress shown by cell."""
 
 from __future__ import annotations
 

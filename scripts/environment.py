@@ -1,7 +1,7 @@
-"""The project's own environment in `.venv`: made where there is none, renewed when its recipe changes.
+"""The project's own environment in `.venv`: made once, renewed when its recipe changes.
 
-Usage: `python scripts/environment.py EXTRA...`, with any Python that the project supports. Uses only
-the standard library, because it runs before anything is installed.
+Usage: `python scripts/environment.py EXTRA...`, with any Python that the project supports. Uses
+only the standard library, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
     """Make or renew `.venv` so that it holds the package and the extras asked for."""
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(
-            f"environment: Python {sys.version.split()[0]} is too old, nbscale needs 3.11 or later. "
+            f"environment: Python {sys.version.split()[0]} is too old: 3.11 is the oldest. "
             "Name another with `make PYTHON=python3.12 ...`."
         )
     if shutil.which("npm") is None:

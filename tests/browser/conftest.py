@@ -101,7 +101,7 @@ def browser() -> Iterator[Browser]:
 def open_lab(
     server: tuple[str, Path], browser: Browser, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[list[str]], Lab]]:
-    """Opens JupyterLab on a new notebook with the cells given; its last look is kept as a picture."""
+    """Opens JupyterLab on a new notebook with the cells given, and keeps a picture of its end."""
     address, root = server
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     opened: list[Lab] = []

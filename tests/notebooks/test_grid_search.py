@@ -1,4 +1,4 @@
-"""The grid search notebook in a real kernel: what its reader sees, and that it exports to a script."""
+"""The grid search notebook in a real kernel: what its reader sees."""
 
 from __future__ import annotations
 
