@@ -91,7 +91,7 @@ def steps() -> list[Step]:
         Step("mypy", [*python, "mypy"]),
         Step("npm ci", ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]),
         Step("eslint", ["npm", "run", "--silent", "lint"]),
-        Step("tsc", ["npx", "--no-install", "tsc", "--noEmit"]),
+        Step("tsc", ["npm", "run", "--silent", "typecheck"]),
         Step("front-end tests", ["npm", "run", "--silent", "test"]),
         pytest_step("unit and integration", "--ignore=tests/browser", "tests"),
     ]

@@ -55,6 +55,7 @@ def execute(notebook: Any) -> None:
     )
     # nbclient keeps the live widgets' state, which its HTML would then prefer to the settled table.
     client.store_widget_state = False
+    client.extra_arguments = ["--log-level=ERROR"]
     code = [(i, cell) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     with client.setup_kernel():
         for number, (index, cell) in enumerate(code, 1):

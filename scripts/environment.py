@@ -29,6 +29,7 @@ RECIPE = [
     "install.json",
     "tsconfig*.json",
     "jupyter-config/*",
+    "labextension/*.mjs",
     "labextension/src/**/*",
     "labextension/style/**/*",
 ]
