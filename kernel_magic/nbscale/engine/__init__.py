@@ -1,0 +1,1 @@
+"""The engine: bounded, ordered dispatch of inputs to workers; knows nothing of notebooks."""
