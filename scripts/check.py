@@ -21,7 +21,7 @@ REPORTS = ROOT / "build" / "reports"
 IPYKERNEL6 = ROOT / ".venv-ipykernel6"
 IPYKERNEL6_PACKAGES = ("ipykernel==6.31.*", "nest-asyncio")
 # Not `npm ci`: it refuses a lock file without the optional binaries of every other platform, which
-# a lock written through a partial mirror lacks. `--no-save` keeps to the lock's versions all the same.
+# a lock written through a partial mirror lacks. `--no-save` keeps to the lock's versions too.
 NPM_INSTALL = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
