@@ -89,8 +89,11 @@ def _retry(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit(content: dict[str, Any]) -> dict[str, Any]:
-    found = [app.functions[content["function"]] for app in reversed(_apps())
-             if content["function"] in app.functions]
+    found = [
+        app.functions[content["function"]]
+        for app in reversed(_apps())
+        if content["function"] in app.functions
+    ]
     if not found:
         raise LookupError(f"no function {content['function']} in this kernel")
     found[0].concurrency_limit = content["limit"]

@@ -136,7 +136,9 @@ class _CellView:
         bundle = {MIME: state, "text/html": html.run_html(state), "text/plain": text}
         if self.widget is not None and state["live"]:
             bundle[WIDGET_MIME] = {
-                "version_major": 2, "version_minor": 0, "model_id": self.widget.model_id
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.widget.model_id,
             }
         return bundle
 
@@ -213,9 +215,12 @@ class _BarView:
                 return
             if _BarView.progress is None:
                 _BarView.progress = Progress(
-                    TextColumn("{task.description}", markup=False), BarColumn(),
-                    MofNCompleteColumn(), TextColumn("{task.fields[note]}", markup=False),
-                    console=Console(stderr=True, width=80), transient=True,
+                    TextColumn("{task.description}", markup=False),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TextColumn("{task.fields[note]}", markup=False),
+                    console=Console(stderr=True, width=80),
+                    transient=True,
                 )
                 _BarView.progress.start()
             self.task = _BarView.progress.add_task(self.run.summary()["function"], note="")
