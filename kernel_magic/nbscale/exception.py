@@ -1,14 +1,14 @@
 """Every error that a user of nbscale can meet.
 
-    Error
-     ├── InvalidError (ValueError)            a wrong argument, option or use: fix the call
-     ├── RemoteError                          an exception that could not be sent back as itself
-     ├── SerializationError                   something that cannot cross to a worker or back
-     ├── WorkerDiedError                      the worker's process ended under an input
-     ├── FunctionTimeoutError (TimeoutError)  one attempt took longer than `timeout`
-     ├── CancelledError                       the run was cancelled; also concurrent.futures'
-     └── UserCodeException                    wraps a user's exception among results
-    InputCancellation (BaseException)         raised inside a running input that is cancelled
+Error
+ ├── InvalidError (ValueError)            a wrong argument, option or use: fix the call
+ ├── RemoteError                          an exception that could not be sent back as itself
+ ├── SerializationError                   something that cannot cross to a worker or back
+ ├── WorkerDiedError                      the worker's process ended under an input
+ ├── FunctionTimeoutError (TimeoutError)  one attempt took longer than `timeout`
+ ├── CancelledError                       the run was cancelled; also concurrent.futures'
+ └── UserCodeException                    wraps a user's exception among results
+InputCancellation (BaseException)         raised inside a running input that is cancelled
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Function(Generic[P, R]):
         self.app = app
         self.raw = raw
         self.options = options
-        self.name = options.name or getattr(raw, "__name__", type(raw).__name__)
+        self.name: str = options.name or str(getattr(raw, "__name__", type(raw).__name__))
         self._limit = Limit(options.limit, app.limit)
         self._local_calls = 0
         functools.update_wrapper(self, raw, updated=())

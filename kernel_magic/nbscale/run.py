@@ -744,8 +744,9 @@ def zipped(iterables: Sequence[Any], name: str) -> tuple[Iterable[tuple[Any, ...
         try:
             lengths.append(len(each))
         except TypeError:
-            return zip(*map(_iterator, iterables)), None
-    return itertools.islice(zip(*map(_iterator, iterables)), min(lengths)), min(lengths)
+            return zip(*map(_iterator, iterables), strict=False), None
+    inputs = zip(*map(_iterator, iterables), strict=False)
+    return itertools.islice(inputs, min(lengths)), min(lengths)
 
 
 def _iterator(iterable: Any) -> Iterator[Any]:

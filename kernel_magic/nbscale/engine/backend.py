@@ -139,4 +139,3 @@ class Backend(Protocol):
 
     def shutdown(self) -> None:
         """Kill every worker; return when they are gone or a second has passed."""
-

@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 from loky.backend.context import get_context
 
@@ -150,8 +149,7 @@ class LocalBackend:
                 self._woken = False
                 self._wake_read.recv_bytes()
                 continue
-            assert isinstance(ready, Connection) or sys.platform == "win32"
-            slot = self._slots.get(ready)  # type: ignore[arg-type]
+            slot = self._slots.get(cast("Connection[Any, Any]", ready))
             if slot is None or slot.dead:
                 continue
             try:

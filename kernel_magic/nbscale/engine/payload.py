@@ -12,7 +12,12 @@ from tblib import pickling_support
 
 from ..exception import RemoteError, SerializationError
 
-__all__ = ["digest", "dump", "dump_exception", "load", "load_exception"]
+__all__ = ["digest", "dump", "dump_exception", "install", "load", "load_exception"]
+
+
+def install() -> None:
+    """Let tracebacks be pickled in this process (tblib)."""
+    pickling_support.install()
 
 
 def dump(value: Any, what: str) -> bytes:

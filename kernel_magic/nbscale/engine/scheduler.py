@@ -159,8 +159,10 @@ class Job:
     def pack_args(self, args: tuple[Any, ...], index: int) -> bytes:
         """Pickle `args` and the run's kwargs as `pack` does."""
         try:
-            return pickle.dumps((args, self.kwargs), protocol=5) if _plain(args) else payload.dump(
-                (args, self.kwargs), "x"
+            return (
+                pickle.dumps((args, self.kwargs), protocol=5)
+                if _plain(args)
+                else payload.dump((args, self.kwargs), "x")
             )
         except Exception as error:
             named = [*enumerate(args), *self.kwargs.items()]
@@ -387,8 +389,10 @@ class Scheduler:
         held.inputs.popleft()
         held.inputs_run += 1
         held.head_start = time.monotonic()
-        job.mean_s = event.duration_s if not job.mean_s else (
-            0.8 * job.mean_s + 0.2 * max(event.duration_s, 2e-5)
+        job.mean_s = (
+            event.duration_s
+            if not job.mean_s
+            else (0.8 * job.mean_s + 0.2 * max(event.duration_s, 2e-5))
         )
         value: Any = None
         error: BaseException | None = None

@@ -237,11 +237,11 @@ def main(connection: Connection, parent: int, own_variables: list[str]) -> None:
     _own_variables[:] = own_variables
     # Ctrl-C goes to the whole group of processes; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    payload.pickling_support.install()
+    payload.install()
     worker = _Worker(connection)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, worker.on_cancel)
-    sys.stdout = sys.stderr = worker.stdout  # type: ignore[assignment]
+    sys.stdout = sys.stderr = worker.stdout
     try:
         worker.serve()
     except (BrokenPipeError, ConnectionResetError):
