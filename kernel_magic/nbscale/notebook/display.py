@@ -26,9 +26,16 @@ _lock = threading.RLock()
 _changed: dict[int, Any] = {}
 _wake = threading.Event()
 _owner: threading.Thread | None = None
+_enabled = True
 _shown: weakref.WeakSet[Any] = weakref.WeakSet()
 _latest: tuple[str, weakref.ref[Any]] | None = None
 _lines: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def set_enabled(enabled: bool) -> None:
+    """Set whether runs started without `display=` are shown."""
+    global _enabled
+    _enabled = enabled
 
 
 def show(run: Any, display: bool | None = None) -> None:
@@ -44,7 +51,7 @@ def show(run: Any, display: bool | None = None) -> None:
         if "nbscale_state_request" not in kernel.control_handlers:
             bridge.install(kernel)
         bridge.watch(run)
-    if display is False:
+    if display is False or (display is None and not _enabled):
         return
     view: Any
     if kernel is not None:
@@ -106,7 +113,7 @@ class _CellView:
 
         self.run, self.kernel = run, kernel
         self.collapsed = self.settled = False
-        self.sent_at = time.monotonic()
+        self.sent_at = 0.0
         self.display_id = uuid.uuid4().hex
         self.parent = dict(kernel.get_parent("shell") or {})
         state = state_of(run)
@@ -152,9 +159,7 @@ class _CellView:
             self.widget.state = state
         # Updating the output would draw a live widget anew: only its trait changes until the end.
         now = time.monotonic()
-        if live and not self.collapsed and (self.widget is not None or now - self.sent_at < 0.5):
-            return
-        if live and self.collapsed and self.settled is None:
+        if live and (now - self.sent_at < 0.5 or (self.widget is not None and not self.collapsed)):
             return
         self.sent_at = now
         self.settled = not live
