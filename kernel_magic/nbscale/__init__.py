@@ -9,7 +9,7 @@ from .app import App, current_app
 from .exception import UserCodeException
 from .function import Function
 from .options import Retries
-from .run import MapRun, Outcome, last_run
+from .run import MapRun, Outcome, enable_output, last_run
 
 __version__ = "0.1.0"
 
@@ -34,16 +34,6 @@ def _show(started: MapRun, display: bool | None) -> None:
 
 
 run.observers.append(_show)
-
-
-def enable_output(enabled: bool = True) -> None:
-    """Show progress and results of the runs that follow (the default), or show nothing.
-
-    `display=` of a single map wins.
-    """
-    from .notebook import display
-
-    display.set_enabled(enabled)
 
 
 def load_ipython_extension(shell: Any) -> None:

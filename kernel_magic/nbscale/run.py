@@ -26,7 +26,7 @@ from .exception import CancelledError, Error, InvalidError, UserCodeException
 if TYPE_CHECKING:
     from .function import Function
 
-__all__ = ["MapRun", "Outcome", "last_run", "observers"]
+__all__ = ["MapRun", "Outcome", "enable_output", "last_run", "observers"]
 
 STATUS_NAMES = ("pending", "running", "ok", "failed", "cancelled")
 
@@ -34,6 +34,7 @@ STATUS_NAMES = ("pending", "running", "ok", "failed", "cancelled")
 observers: list[Callable[[MapRun, bool | None], None]] = []
 
 _last: MapRun | None = None
+_output_enabled = True
 
 # A view is told of changes at most this often.
 NOTIFY_INTERVAL_S = 0.1
@@ -44,6 +45,15 @@ _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 160
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = 8
 _repr.maxlevel = 4
+
+
+def enable_output(enabled: bool = True) -> None:
+    """Show progress and results of the runs that follow (the default), or show nothing.
+
+    `display=` of a single map wins.
+    """
+    global _output_enabled
+    _output_enabled = enabled
 
 
 def last_run() -> MapRun | None:
@@ -226,7 +236,7 @@ class MapRun:
             function.app.remember(self)
         scheduler.submit(job)
         for observer in list(observers):
-            observer(self, display)
+            observer(self, _output_enabled if display is None else display)
 
     # Results
 
