@@ -42,7 +42,7 @@ def _state(content: dict[str, Any]) -> dict[str, Any]:
     import nbscale
 
     functions = []
-    runs = []
+    runs: list[dict[str, Any]] = []
     for app in _apps():
         for name, function in list(app.functions.items()):
             functions.append(

@@ -30,25 +30,25 @@ _OPTIONS = (
 class NbscaleMagics(Magics):
     """The magics of `%load_ext nbscale`."""
 
-    @magic_arguments()
-    @argument("names", nargs="*", help="register only these functions of the cell")
-    @argument("--concurrency-limit", type=int, help="inputs that run at once")
-    @argument("--timeout", type=float, help="seconds for one attempt at one input")
-    @argument("--retries", type=int, help="attempts after a failed one")
-    @argument("--gpu", help="GPUs of a worker, as any, 1 or H100:2")
-    @argument("--backend", help="where calls run: local")
-    @argument("--max-concurrent-inputs", type=int, help="inputs at once in one worker")
+    @magic_arguments()  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("names", nargs="*", help="register only these functions of the cell")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("--concurrency-limit", type=int, help="inputs that run at once")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("--timeout", type=float, help="seconds for one attempt at one input")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("--retries", type=int, help="attempts after a failed one")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("--gpu", help="GPUs of a worker, as any, 1 or H100:2")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("--backend", help="where calls run: local")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("--max-concurrent-inputs", type=int, help="inputs at once in one worker")  # type: ignore[untyped-decorator]
     @cell_magic
     def remote_function(self, line: str, cell: str) -> None:
         """Run the cell, then register the functions that its top level defines."""
-        given = vars(parse_argstring(self.remote_function, line))
+        given = dict(vars(parse_argstring(self.remote_function, line)))  # type: ignore[no-untyped-call]
         names = given.pop("names")
         options = {key: value for key, value in given.items() if value is not None}
         try:
             FunctionOptions.parse("the cell's functions", options)
         except InvalidError as error:
             raise UsageError(" ".join(str(error).split())) from None
-        ip = self.shell
+        ip: Any = self.shell
         source = ip.transform_cell(cell)
         filename = ip.compile.cache(source, ip.execution_count, raw_code=cell)
         tree = ip.compile.ast_parse(source, filename)
@@ -72,7 +72,7 @@ class NbscaleMagics(Magics):
 
     def _execute(self, tree: ast.Module, filename: str) -> None:
         # Not run_cell: it would show the error itself and let the outer cell end as "ok".
-        ip = self.shell
+        ip: Any = self.shell
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(ip.compile(tree, filename, "exec"), ip.user_global_ns, ip.user_ns)
         if last is not None:
@@ -117,7 +117,7 @@ def _show_table(header: list[str], rows: list[list[Any]]) -> None:
         "text/html": html.table_html(header, rows),
         "text/plain": html.table_text(header, rows),
     }
-    display(data, raw=True)
+    display(data, raw=True)  # type: ignore[no-untyped-call]
 
 
 def _complete(ip: Any, event: Any) -> list[str]:

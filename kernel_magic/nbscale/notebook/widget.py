@@ -20,7 +20,7 @@ def _read(name: str) -> str:
         return ""  # a source tree where the front end is not built
 
 
-class RunWidget(anywidget.AnyWidget):  # type: ignore[misc]
+class RunWidget(anywidget.AnyWidget):
     """Shows one run: its state is pushed, the rows are sent as they are looked at."""
 
     _esm = _read("widget.js") or "export default { render() {} }"
