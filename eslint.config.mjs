@@ -12,6 +12,8 @@ export default tseslint.config(
     },
     rules: {
       eqeqeq: 'error',
+      // Signals take the method and its `this` as two arguments.
+      '@typescript-eslint/unbound-method': 'off',
       '@typescript-eslint/no-explicit-any': 'error',
       'no-restricted-properties': [
         'error',

@@ -4,7 +4,7 @@ import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import { Widget } from '@lumino/widgets';
 import { askKernel } from './kernel';
-import type { Ask, ControlKernel } from './kernel';
+import type { Ask } from './kernel';
 import { asFields, MIME_TYPE, parseSaved, parseSummary } from './model';
 import { RunView } from './view';
 
@@ -26,7 +26,7 @@ export function listenToRuns(
 
 /** How to ask a kernel of JupyterLab's. */
 export function askOf(kernel: Kernel.IKernelConnection): Ask {
-  return (type, content) => askKernel(kernel as unknown as ControlKernel, type, content);
+  return (type, content) => askKernel(kernel, type, content);
 }
 
 class RunRenderer extends Widget implements IRenderMime.IRenderer {
