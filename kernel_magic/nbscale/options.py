@@ -168,7 +168,7 @@ def _check(values: dict[str, Any], what: str) -> None:
     if not isinstance(retries, Retries):
         cure = "Use 0 to turn retries off."
         _number("retries", retries, what, 0, whole=True, cure=cure)
-        retries = Retries(retries, backoff_coefficient=1.0)
+        retries = Retries(retries, backoff_coefficient=1.0) if retries else Retries(0)
     values["retries"] = retries
     env = values.get("env") or {}
     if not isinstance(env, Mapping) or not all(

@@ -30,6 +30,7 @@ _enabled = True
 _shown: weakref.WeakSet[Any] = weakref.WeakSet()
 _latest: tuple[str, weakref.ref[Any]] | None = None
 _lines: weakref.WeakSet[Any] = weakref.WeakSet()
+_cells: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def set_enabled(enabled: bool) -> None:
@@ -56,6 +57,10 @@ def show(run: Any, display: bool | None = None) -> None:
     view: Any
     if kernel is not None:
         view = _CellView(run, kernel)
+        _cells.add(view)
+        events = kernel.shell.events
+        if settle not in events.callbacks["post_run_cell"]:
+            events.register("post_run_cell", settle)
     elif sys.stderr is not None and sys.stderr.isatty():
         view = _BarView(run)
     else:
@@ -76,6 +81,17 @@ def state_of(run: Any) -> dict[str, Any]:
     live = not run.done()
     rows = run.rows(0, 100)["rows"]
     return {"version": 1, "run": run.summary(), "rows": rows, "failed": failed, "live": live}
+
+
+def settle(*_: Any) -> None:
+    """Bring the outputs of runs that are done to their last state.
+
+    Called at the end of each cell: what a cell shows must be final before the cell is, or a
+    saved notebook would hold a half-drawn run.
+    """
+    for view in list(_cells):
+        if not view.settled and view.run.done():
+            view.update()
 
 
 def _mark(view: Any) -> None:
@@ -112,6 +128,7 @@ class _CellView:
         from IPython.display import display
 
         self.run, self.kernel = run, kernel
+        self.lock = threading.Lock()
         self.collapsed = self.settled = False
         self.sent_at = 0.0
         self.display_id = uuid.uuid4().hex
@@ -151,6 +168,10 @@ class _CellView:
 
     def update(self) -> None:
         """Bring the output to the run's state."""
+        with self.lock:
+            self._update()
+
+    def _update(self) -> None:
         state = state_of(self.run)
         live = state["live"]
         if not live and self.settled:
