@@ -1,5 +1,8 @@
 """The magics: register a cell's functions, list functions, list runs."""
 
+# IPython's magic decorators carry no types.
+# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 import ast
@@ -30,18 +33,18 @@ _OPTIONS = (
 class NbscaleMagics(Magics):
     """The magics of `%load_ext nbscale`."""
 
-    @magic_arguments()  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("names", nargs="*", help="register only these functions of the cell")  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("--concurrency-limit", type=int, help="inputs that run at once")  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("--timeout", type=float, help="seconds for one attempt at one input")  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("--retries", type=int, help="attempts after a failed one")  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("--gpu", help="GPUs of a worker, as any, 1 or H100:2")  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("--backend", help="where calls run: local")  # type: ignore[no-untyped-call, untyped-decorator]
-    @argument("--max-concurrent-inputs", type=int, help="inputs at once in one worker")  # type: ignore[untyped-decorator]
+    @magic_arguments()
+    @argument("names", nargs="*", help="register only these functions of the cell")
+    @argument("--concurrency-limit", type=int, help="inputs that run at once")
+    @argument("--timeout", type=float, help="seconds for one attempt at one input")
+    @argument("--retries", type=int, help="attempts after a failed one")
+    @argument("--gpu", help="GPUs of a worker, as any, 1 or H100:2")
+    @argument("--backend", help="where calls run: local")
+    @argument("--max-concurrent-inputs", type=int, help="inputs at once in one worker")
     @cell_magic
     def remote_function(self, line: str, cell: str) -> None:
         """Run the cell, then register the functions that its top level defines."""
-        given = dict(vars(parse_argstring(self.remote_function, line)))  # type: ignore[no-untyped-call]
+        given = dict(vars(parse_argstring(self.remote_function, line)))
         names = given.pop("names")
         options = {key: value for key, value in given.items() if value is not None}
         try:
@@ -117,7 +120,7 @@ def _show_table(header: list[str], rows: list[list[Any]]) -> None:
         "text/html": html.table_html(header, rows),
         "text/plain": html.table_text(header, rows),
     }
-    display(data, raw=True)  # type: ignore[no-untyped-call]
+    display(data, raw=True)
 
 
 def _complete(ip: Any, event: Any) -> list[str]:
