@@ -110,3 +110,19 @@ def test_hint_for_a_map_on_the_result(client):
     reply, messages = run_cell(client, "f([1, 2]).map()")
     assert reply["ename"] == "AttributeError"
     assert "f.map([1, 2])" in text_of(messages)
+
+
+def test_runs_of_one_cell_collapse_but_the_last(client):
+    run_cell(client, "%%remote_function\ndef f(x): return x")
+    _, messages = run_cell(
+        client, "for _ in range(3): list(f.map([1]))\nimport time; time.sleep(0.6)"
+    )
+    last = {}
+    for message in messages:
+        if message["msg_type"] in ("display_data", "update_display_data"):
+            content = message["content"]
+            last[content["transient"]["display_id"]] = content["data"]
+    assert len(last) == 3
+    assert [("application/vnd.nbscale.run+json" in d) for d in last.values()] == [
+        False, False, True,
+    ]  # fmt: skip
