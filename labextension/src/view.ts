@@ -1,4 +1,5 @@
 /** One view of one run: a bar, two buttons, a table of which only the rows in sight exist. */
+import { NoReplyError } from './kernel';
 import type { Ask } from './kernel';
 import {
   describeRun,
@@ -13,6 +14,8 @@ import type { Detail, Row, SavedRun, Status, Summary } from './model';
 
 export const ROW_HEIGHT = 26;
 const MAX_VISIBLE_ROWS = 10;
+/** Requests in a row without an answer after which the kernel counts as gone. */
+const SILENCES_BORNE = 5;
 /** Rows asked for beyond those in sight, so that a short scroll finds them there. */
 const MARGIN_ROWS = 20;
 /** The most requests for rows are ten a second. */
@@ -121,6 +124,7 @@ export class RunView {
   private filter: 'failed' | null = null;
   private opened: number | null = null;
   private fetching = false;
+  private silences = 0;
   private again = false;
   private lastFetch = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -474,9 +478,13 @@ export class RunView {
       if (!this.disposed && this.ask === ask && generation === this.generation) {
         this.take(start, page.run, page.total, page.rows);
       }
-    } catch {
-      // Another kernel, or none: what the output holds is all that is known.
-      if (this.ask === ask && !this.disposed) {
+      this.silences = 0;
+    } catch (error: unknown) {
+      if (error instanceof NoReplyError && ++this.silences < SILENCES_BORNE) {
+        // A kernel that holds the GIL for long is slow, not gone.
+        this.again = true;
+      } else if (this.ask === ask && !this.disposed) {
+        // Another kernel, or none: what the output holds is all that is known.
         this.ask = null;
         this.useSaved();
         this.draw();
